@@ -16,7 +16,6 @@ import numpy as np
 
 from .activations import Activation, Exponential, Identity, Sigmoid, Softmax
 from .backends import Array, Backend
-from .backends._conversion import read_only
 from .checks import number, positive, shortened, takes, whole
 from .elsewhere import ATTRIBUTES_OF_A_COST, ATTRIBUTES_OF_COSTS
 from .keywords import attr_hints, missing
@@ -511,6 +510,9 @@ class CustomCost(Cost):
         takes("C of CustomCost", self.function, "xp", "a", "y")
         takes("∂C/∂a of CustomCost", self.gradient, "xp", "a", "y")
 
+    def __hash__(self) -> int:  # a callable object may have none
+        return hash(type(self))
+
     def __repr__(self) -> str:
         return by_class(self)
 
@@ -565,28 +567,39 @@ PAIRS: dict[tuple[type[Cost], type[Activation]], ValueFromZ] = {
 }
 
 
-class _Lending:
-    """A cost of one's own, which with NumPy cannot write to outputs and targets."""
+class _Watched:
+    """A cost of one's own, which must not write to outputs and targets: with NumPy it is looked at
+    when it is asked for the first time.
+
+    Arrays that cannot be written to would not do: PyTorch warns of them, Numba may refuse them.
+    """
 
     def __init__(self, cost: Cost) -> None:
         self.cost = cost
+        self._known: set[str] = set()
 
     def value(self, xp: Any, a: Array, y: Array) -> Array:
-        return self._asked(self.cost.value, xp, a, y)
+        return self._asked("value", xp, a, y)
 
     def gradient(self, xp: Any, a: Array, y: Array) -> Array:
-        return self._asked(self.cost.gradient, xp, a, y)
+        return self._asked("gradient", xp, a, y)
 
-    def _asked(self, function: Callable[..., Array], xp: Any, a: Array, y: Array) -> Array:
-        try:
-            return function(xp, read_only(a), read_only(y))
-        except ValueError as error:
-            if "read-only" not in str(error):
-                raise
-            raise ValueError(
-                f"the cost {called(self.cost)} writes to a or y, which may be an array of the "
-                "caller: make a new one, such as e = a - y in place of a -= y"
-            ) from error
+    def _asked(self, what: str, xp: Any, a: Array, y: Array) -> Array:
+        function = getattr(self.cost, what)
+        if what in self._known or not isinstance(a, np.ndarray):
+            found: Array = function(xp, a, y)
+            return found
+        before = a.copy(), y.copy()
+        found = function(xp, a, y)
+        for array, was in zip((a, y), before, strict=True):
+            if not np.array_equal(array, was, equal_nan=True):
+                array[...] = was
+                raise ValueError(
+                    f"the cost {called(self.cost)} writes to a or y, which may be an array of the "
+                    "caller: make a new one, such as e = a - y in place of a -= y"
+                )
+        self._known.add(what)
+        return found
 
 
 class Objective:
@@ -630,7 +643,7 @@ class Objective:
         # Where σ' cancels, δ^L = a − y, and the value is computed from z. By exact types: a user's
         # subclass never takes a shortcut that it did not define.
         self._from_z = PAIRS.get((type(cost), type(activation)))
-        self._cost = cost if type(cost) in COSTS.builtin.values() else _Lending(cost)
+        self._cost = cost if type(cost) in COSTS.builtin.values() else _Watched(cost)
 
     @property
     def kernel(self) -> tuple[str, str] | None:

@@ -190,7 +190,7 @@ def _to_text(values: Sequence[Any], known: Sequence[str], name: str, given: str)
     width, wanted = max(map(len, known)), set(known)
 
     def whole(value: Any) -> str:
-        if int(value) != value:  # which astype(int) would cut
+        if not isinstance(value, str) and int(value) != value:  # which astype(int) would cut
             raise ValueError
         return str(int(value))
 

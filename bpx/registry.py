@@ -49,6 +49,7 @@ _ELSEWHERE = {
     "xavier": "glorot-uniform",
 }
 
+OF_USER = "of-user"  # in a description beside its fields: the name is a user's, not bpx's
 MOST_NAMES = 40  # names in a message: a file may bring any number
 MOST_COMPARED, LONGEST_COMPARED = 1000, 60  # names, and characters of one
 
@@ -140,7 +141,7 @@ class Registry:
                 f"expected the name of {article(self.kind)} or {article(self.base.__name__)} "
                 f"object, got {type(spec).__name__}{hint}"
             )
-        name, is_own = canonical(spec), fields.pop("own", False)
+        name, is_own = canonical(spec), fields.pop(OF_USER, False)
         named = {canonical(key): value for key, value in (custom or {}).items()}
         own = self.registered | {key: obj for key, obj in named.items() if self.takes(obj)}
         if name in own:
@@ -153,6 +154,17 @@ class Registry:
             raise ValueError(f"unknown {self.kind} {spec!r}{nearest(name, [*self.builtin, *own])}")
         return self.builtin[name] if self.classes else _made(self.builtin[name], fields)
 
+    def names(self, obj: Any, custom: Mapping[str, Any] | None = None) -> list[str]:
+        """Those under which `obj` is registered or in `custom`; or what it is a copy of.
+
+        One of bpx's own has fields by which a file describes it, and needs no other name.
+        """
+        given = [*(custom or {}).items(), *self.registered.items()]
+        itself = [name for name, own in given if own is obj]
+        if itself or type(obj) in self.builtin.values():
+            return itself
+        return [name for name, own in given if _is_copy(own, obj)]
+
     def describe(self, obj: Any, custom: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A JSON-compatible dict from which `get` makes `obj` again, with the same `custom`.
 
@@ -162,11 +174,10 @@ class Registry:
             `obj` is a user's own, and neither in `custom` nor registered; or its name there is by
             now that of another one.
         """
-        given = [*(custom or {}).items(), *self.registered.items()]
-        names = [name for name, own in given if _is_copy(own, obj)]
+        names = self.names(obj, custom)
         for name in names:
             if _is_copy(self.registered.get(name, obj), obj):
-                return {"name": name, "own": True}
+                return {"name": name, OF_USER: True}
         if names:
             raise ValueError(
                 f"the {self.kind} that custom= calls {names[0]!r} would be lost in a file, since "
@@ -213,11 +224,8 @@ def name_of(obj: Any) -> str:
 
     Empty if it has none.
     """
-    for registry in Registry.all:
-        for name, own in registry.registered.items():
-            if _is_copy(own, obj):
-                return str(name)
-    return str(obj.name)
+    names = [name for registry in Registry.all for name in registry.names(obj)]
+    return str(names[0] if names else obj.name)
 
 
 def called(obj: Any) -> str:

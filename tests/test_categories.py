@@ -593,6 +593,8 @@ def test_a_number_with_a_fraction_is_no_code():
     net.columns = ["zip=01307", "zip=20095"]
     with pytest.raises(ValueError, match="it was text in training, such as '01307', so read it"):
         net.predict(pandas.DataFrame({"zip": [1307.7, 20095.0]}))
+    with pytest.raises(ValueError, match=r"\.astype\(int\)\.astype\(str\)\.str\.zfill\(5\)"):
+        net.predict(pandas.DataFrame({"zip": [1307, "20095"]}))
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])

@@ -245,7 +245,8 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
     ("words", "message"),
     [
         (("train", "--resume", "x.tsv"), "expected a folder that bpx train --out has made"),
-        (("train", "x.tsv"), "(its cells look separated by '\\t': --separator tab)"),
+        (("train", "x.tsv"), "expected at least 10 samples in x.tsv"),
+        (("train", "y.tsv"), "(its cells look separated by ',': --separator ,)"),
         (("train", "x.txt"), "got 'x.txt': name it .csv, and pass --separator tab"),
         (
             ("train", "x.txt", "--separator", "tab"),
@@ -264,6 +265,7 @@ def test_a_folder_that_no_run_has_made(tmp_path, recipe, message):
 def test_a_file_where_a_folder_is_wanted_and_others(tmp_path, words, message):
     for name in ("x.tsv", "x.txt", "x.bin", "x.csv.gz", "x.xlsx"):
         (tmp_path / name).write_text("a\tb\n1\t2\n")
+    (tmp_path / "y.tsv").write_text("a,b\n1,2\n")
     _, err = bpx_command(*words, cwd=tmp_path, status=2)
     assert message in err
 

@@ -209,6 +209,12 @@ class Slotted(bpx.activations.Activation):
         return self.a + 0.0 * z
 
 
+@dataclass
+class Unhashable:
+    def __call__(self, xp, z):
+        return z
+
+
 class Incomparable:
     def __eq__(self, other):
         raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
@@ -230,6 +236,11 @@ def test_a_copy_of_a_registered_one_has_its_name(monkeypatch):
     bpx.register("test-slotted", Slotted(2.0))
     sloped = bpx.Network([2, 3, 1], hidden="test-slotted")
     assert pickle.loads(pickle.dumps(sloped)).to_bytes() == sloped.to_bytes()
+    first, second = (Snake(5.0) for _ in range(2))
+    bpx.register("test-first", first)
+    bpx.register("test-second", second)
+    header = files.contents(bpx.Network([2, 3, 1], hidden=second))[1]
+    assert header["layers"][0]["activation"]["name"] == "test-second"  # itself before its copies
     bpx.register("test-arrays", Plain(np.ones(2)))  # which are not compared
     bpx.register("test-tensors", Plain(Incomparable()))
     others = Snake(3.0), Slotted(3.0), Plain([2.0]), Plain(np.ones(2)), Plain(Incomparable())
@@ -239,11 +250,44 @@ def test_a_copy_of_a_registered_one_has_its_name(monkeypatch):
             bpx.Network([2, 3, 1], **{kind: other}).to_bytes()
 
 
+def test_bpxs_own_have_their_own_names_whatever_is_registered(monkeypatch):
+    monkeypatch.setattr(ACTIVATIONS, "registered", {})
+    content = [
+        bpx.Network([2, 3, 1], hidden=hidden, seed=0).to_bytes()
+        for hidden in ("sigmoid", bpx.activations.LeakyReLU(0.2))
+    ]
+    bpx.register("test-steep", bpx.activations.Sigmoid())
+    bpx.register("test-leaky", bpx.activations.LeakyReLU(0.2))
+    again = [
+        bpx.Network([2, 3, 1], hidden=hidden, seed=0).to_bytes()
+        for hidden in ("sigmoid", bpx.activations.LeakyReLU(0.2))
+    ]
+    assert again == content
+
+
+def test_a_field_of_any_name_is_kept(monkeypatch):
+    @dataclass(frozen=True)
+    class Owned(layers.Layer):
+        own: float = 3.0
+
+        def forward(self, x, p, ctx):
+            return self.own * x, None
+
+        def backward(self, delta, saved, p, out, ctx):
+            return self.own * delta
+
+    monkeypatch.setattr(LAYERS, "registered", {})
+    bpx.register("test-owned", Owned)
+    net = bpx.Network([layers.Input(2), Owned(5.0), layers.Dense(1)])
+    assert bpx.load(net.to_bytes()).layers[0].own == 5.0
+
+
 def test_custom_ones_are_equal_if_their_functions_are():
     one, same = (bpx.CustomActivation(squared, slope) for _ in range(2))
     other = bpx.CustomActivation(lambda xp, z: 3.0 * z, slope)
     assert one == same != other
     assert len({one, same, other}) == 2
+    assert hash(layers.Dense(3, bpx.CustomActivation(Unhashable(), slope)))
     nets = [bpx.Network([2, 3, 1], hidden=each) for each in (one, same, other)]
     assert nets[0].layers == nets[1].layers != nets[2].layers
     cost, another = bpx.CustomCost(slope, squared_cost), bpx.CustomCost(squared_cost, slope)

@@ -28,29 +28,11 @@ _CLASSES = "; for names of classes set net.classes = [...], in the order of the 
 def is_sparse(x: Any) -> bool:
     """Whether x is a sparse matrix of SciPy's.
 
-    >>> import numpy as np
     >>> import bpx
     >>> bpx.backends.is_sparse(np.zeros((2, 3)))
     False
     """
     return type(x).__module__.startswith("scipy.sparse")
-
-
-def read_only(x: Any) -> Any:
-    """An array that is lent to a user's own code: it may be one that a user has passed.
-
-    An array of another library than NumPy is lent as it is.
-
-    >>> import numpy as np
-    >>> from bpx.backends._conversion import read_only
-    >>> read_only(np.zeros(3)).flags.writeable
-    False
-    """
-    if not isinstance(x, np.ndarray):
-        return x
-    view = x.view()
-    view.flags.writeable = False
-    return view
 
 
 def refuse(values: Any, what: str, library: str, code: str = "") -> None:

@@ -53,12 +53,16 @@ Model = Annotated[Path, typer.Argument(help="A file that train wrote, or its fol
 Target = Annotated[
     str | None,
     typer.Option(
-        help="Column or columns of the targets: a,b (by default the last of a .csv that fits "
-        "into --budget, y of a .npz)."
+        help="Column or columns of the targets: a,b (by default those that the model has learned; "
+        "in training the last of a .csv that fits into --budget; y of a .npz)."
     ),
 ]
 Separator = Annotated[
-    str, typer.Option(help='Separator of the cells in a .csv file: ";", tab, ...')
+    str | None,
+    typer.Option(
+        help='Separator of the cells in a .csv file: ";", tab, ... (by default a comma, in a '
+        ".tsv a tab)."
+    ),
 ]
 Decimal = Annotated[str, typer.Option(help='The decimal mark in a .csv file: "." or ",".')]
 Missing = Annotated[
@@ -314,7 +318,7 @@ def train(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="For initial weights, order and masks.")] = 0,
-    separator: Separator = ",",
+    separator: Separator = None,
     decimal: Decimal = ".",
     budget: Budget = None,
     progress: Annotated[bool, typer.Option(help="Show a bar instead of a table.")] = False,
@@ -364,7 +368,7 @@ def evaluate(
     model: Model,
     data: Data,
     target: Target = None,
-    separator: Separator = ",",
+    separator: Separator = None,
     decimal: Decimal = ".",
     missing: Missing = None,
     backend: On = None,
@@ -425,7 +429,7 @@ def predict(
             help="A .npy file, or a .csv file with a line of names, to write instead of stdout."
         ),
     ] = None,
-    separator: Separator = ",",
+    separator: Separator = None,
     decimal: Decimal = ".",
     missing: Missing = None,
     backend: On = None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..categories import MISSING
-from ..data.readers import Dialect, as_csv, is_csv, to_numbers
+from ..data.readers import USUAL, Dialect, as_csv, is_csv, to_numbers
 from .missing import OPTION
 
 TAB = "tab"
@@ -58,10 +58,12 @@ COMMAS = DialectOptions()
 
 
 def dialect(
-    data: str | Path, separator: str, decimal: str, columns: Sequence[str] | None = None
+    data: str | Path, separator: str | None, decimal: str, columns: Sequence[str] | None = None
 ) -> Dialect:
     """That of --separator and --decimal; ValueError if they are not for these data."""
     listed = bool(columns)
+    if separator is None:
+        separator = USUAL.get(Path(data).suffix.lower(), ",")
     found = DialectOptions("\t" if separator in (TAB, r"\t") else separator, decimal, listed)
     if is_csv(data):
         return found

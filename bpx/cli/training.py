@@ -80,7 +80,7 @@ class TrainOptions:
     dtype: str
     precision: str | None
     seed: int
-    separator: str
+    separator: str | None
     decimal: str
     budget: str | None
     progress: bool

@@ -23,6 +23,7 @@ from .file_windows import WindowPlan, WindowReader
 from .readers import (
     CSV,
     TABLES,
+    USUAL,
     Asked,
     CellError,
     Dialect,
@@ -353,7 +354,7 @@ def open_data(
     columns: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     sample_weight: Any = None,
-    separator: str = ",",
+    separator: str | None = None,
     decimal: str = ".",
     budget: int | str = "1 GB",
 ) -> Blocks:
@@ -387,8 +388,9 @@ def open_data(
         network.
     sample_weight : array, path or str, optional
         (n,); for a table, the name of a column.
-    separator : str
-        What is between the cells of a .csv file; ``","`` by default, ``"\\t"`` is a tab.
+    separator : str, optional
+        What is between the cells of a .csv file; by default ``","``, and in a .tsv or .tab a tab,
+        ``"\\t"``.
     decimal : str
         The decimal mark in a .csv file, ``"."`` (default) or ``","``.
     budget : int or str
@@ -424,12 +426,13 @@ def open_data(
             f"expected a path, or an array with shape and slices, got a {type(x).__name__}, which "
             "is in memory: pass it to fit itself"
         )
-    size, dialect = budget_in_bytes(budget), Dialect(separator, decimal)
+    size = budget_in_bytes(budget)
     targets = [target] if isinstance(target, str) else list(target or ())
     if y is not None and targets:
         raise ValueError("y and target= both say what the targets are: pass one of them")
     parts = parts_of(x)
     kind = kind_of(parts)
+    dialect = Dialect(USUAL.get(kind, ",") if separator is None else separator, decimal)
     if kind not in CSV and dialect != Dialect():
         raise ValueError(
             f"separator= and decimal= are for a .csv file, got {kind or type(x).__name__}"

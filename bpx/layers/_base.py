@@ -15,7 +15,7 @@ from ..context import Context
 from ..initializers import INITIALIZERS, HeNormal, Initializer, Normal, ScaledNormal, Zeros
 from ..keywords import AS_DATACLASS, init_hints
 from ..parameters import Out, Parameter, Space
-from ..registry import Registry, plain
+from ..registry import OF_USER, Registry, plain
 
 Shape = tuple[int, ...]
 Read = TypeVar("Read", covariant=True)
@@ -41,8 +41,8 @@ def activation_field(default: Any = "identity") -> Any:
     """A field that takes an `Activation` or its name.
 
     >>> from dataclasses import dataclass
+    >>> from typing import Any
     >>> from bpx.layers import Layer, activation_field
-    >>> from bpx.layers._base import Any
     >>> @dataclass(frozen=True)
     ... class Own(Layer):
     ...     activation: Any = activation_field("relu")
@@ -61,8 +61,8 @@ def initializer_field(default: Any = None) -> Any:
     """A field that takes an `Initializer`, its name, or None for the activation's default.
 
     >>> from dataclasses import dataclass
+    >>> from typing import Any
     >>> from bpx.layers import Layer, initializer_field
-    >>> from bpx.layers._base import Any
     >>> @dataclass(frozen=True)
     ... class Own(Layer):
     ...     weights: Any = initializer_field("he-normal")
@@ -308,7 +308,7 @@ class Layer:
         if not isinstance(config, Mapping):
             raise TypeError(f"expected the description of a layer, got {shortened(config)}")
         values = dict(config)
-        described = {"name": values.pop("name"), "own": values.pop("own", False)}
+        described = {"name": values.pop("name"), OF_USER: values.pop(OF_USER, False)}
         cls = LAYERS.get(described, custom)
         for f in dataclasses.fields(cls):
             registry = f.metadata.get("registry")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..backends import Array
 from ..checks import not_as_expected, shortened
 from ..context import Context
@@ -167,6 +169,15 @@ def _in_words(shapes: Sequence[tuple[Any, ...]]) -> str:
     """Such as ``"shapes (m, 3) and (m,)"``."""
     each = [f"({', '.join(map(str, s))}{',' * (len(s) == 1)})" for s in shapes]
     return f"shape{'s' * (len(each) > 1)} {' and '.join(each)}"
+
+
+def read_only(x: Array) -> Array:
+    """x, which may be the array that a user passed, or what a layer below needs to go back."""
+    if not isinstance(x, np.ndarray):
+        return x
+    view = x.view()
+    view.flags.writeable = False
+    return view
 
 
 def explain(error: AttributeError | ValueError, layer: Layer, **spaces: Space | None) -> None:

@@ -9,7 +9,6 @@ from itertools import accumulate
 from typing import Any
 
 from ..backends import Array
-from ..backends._conversion import read_only
 from ..context import Context
 from ..parameters import Out, Space
 from . import own
@@ -73,7 +72,7 @@ def forward(
     for layer, tensors, ctx in zip(layers, p, contexts, strict=True):
         mine = layer.own
         try:
-            found = layer.forward(read_only(x) if mine else x, tensors, ctx)
+            found = layer.forward(own.read_only(x) if mine else x, tensors, ctx)
         except (AttributeError, ValueError) as error:
             own.explain(error, layer, p=tensors)
             raise

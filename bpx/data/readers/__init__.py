@@ -23,7 +23,7 @@ from ._advice import (
 from ._arrays import Slices, mapped
 from ._base import CellError, NoRows, Read, Reader
 from ._csv import Csv, csv_names
-from ._dialect import CSV, Dialect, is_csv
+from ._dialect import CSV, USUAL, Dialect, is_csv
 from ._inputs import AHEAD, Features, Inputs, inputs_of
 from ._joined import Joined, JoinedTables, number_classes
 from ._names import (
@@ -42,6 +42,7 @@ __all__ = [
     "CSV",
     "KINDS",
     "TABLES",
+    "USUAL",
     "Asked",
     "CellError",
     "Dialect",

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ...categories import is_missing
 
-CSV = ".csv", ".tsv", ".tab"  # how the names of such files end
+# What is between cells, by how the names of such files end, if nothing else is said.
+USUAL = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+CSV = tuple(USUAL)
 SEPARATORS = ",;\t|"  # the usual ones
 _NO_SEPARATORS = {*string.ascii_letters, *string.digits, *"\"'+-.\r\n\0"}
 # In the spellings that pyarrow knows.
