@@ -246,7 +246,7 @@ SEPARATOR = (
 )
 WRONG = [
     *[({"separator": mark}, SEPARATOR) for mark in ("", ";;", "a", "1", '"', "'", "-", "\n", "€")],
-    *[({"separator": mark}, SEPARATOR) for mark in (".", "\0", None)],
+    *[({"separator": mark}, SEPARATOR) for mark in (".", "\0", 5)],
     *[({"decimal": mark}, 'expected the decimal mark to be "." or ","') for mark in (";", "", 5)],
 ]
 

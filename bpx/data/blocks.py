@@ -427,12 +427,14 @@ def open_data(
             "is in memory: pass it to fit itself"
         )
     size = budget_in_bytes(budget)
+    dialect = Dialect("," if separator is None else separator, decimal)
     targets = [target] if isinstance(target, str) else list(target or ())
     if y is not None and targets:
         raise ValueError("y and target= both say what the targets are: pass one of them")
     parts = parts_of(x)
     kind = kind_of(parts)
-    dialect = Dialect(USUAL.get(kind, ",") if separator is None else separator, decimal)
+    if separator is None:
+        dialect = Dialect(USUAL.get(kind, ","), decimal)
     if kind not in CSV and dialect != Dialect():
         raise ValueError(
             f"separator= and decimal= are for a .csv file, got {kind or type(x).__name__}"
