@@ -102,12 +102,7 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
     sources = [source(name, places) for name in columns]
     for name, _ in sources:
         if name not in places:
-            raise ValueError(
-                f"{what} has no column {shortened(name)}{or_its_source(name)}, which the network "
-                "was trained on"
-                f"{nearest(name, list(names))} (to go by their order instead: "
-                f"np.asarray({last_word(what)}))"
-            )
+            raise _missing(name, x, names, columns, what)
         if len(places) < len(names) and names.count(name) > 1:
             raise _twice(name, what)
     if any(category is not None for _, category in sources):
@@ -117,6 +112,25 @@ def by_names(x: Any, columns: Columns, what: str = "x") -> Any:
         return x.select(wanted)
     # To pandas, a list of names that are True and False is a mask of rows.
     return x.iloc[:, wanted] if hasattr(type(x), "iloc") else x[[labels[k] for k in wanted]]
+
+
+def _missing(
+    name: str, x: Any, names: Sequence[str], columns: Sequence[str], what: str
+) -> ValueError:
+    """To be raised for a column that x has not, whose columns have these names."""
+    told = f"{what} has no column {shortened(name)}{or_its_source(name)}, which the network was "
+    told += "trained on"
+    kind, known = f"{name.split('_')[0]}_", {*columns}
+    of_pandas = "_" in name and hasattr(type(x), "iloc")  # whose get_dummies has made it, maybe
+    if of_pandas and any(other.startswith(kind) for other in columns if other != name):
+        return ValueError(
+            f"{told}; if it is a category that none of these rows has: "
+            f"{last_word(what)}.reindex(columns=net.columns, fill_value=0)"
+        )
+    others = [other for other in names if other not in known]
+    hint = nearest(name, others) if others else ""
+    code = f"np.asarray({last_word(what)})"
+    return ValueError(f"{told}{hint} (to go by their order instead: {code})")
 
 
 def _one_hot(
