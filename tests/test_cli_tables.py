@@ -479,7 +479,12 @@ def test_the_optimizer_goes_by_the_targets(tmp_path, rng):
 
 def test_a_learning_rate_alone_is_of_sgd_for_classes(tmp_path, tables):
     for options, optimizer in (([], "adam"), (["--lr", 0.5], "sgd")):
-        trained(tmp_path, "--epochs", 9, *options)
+        given = "now.csv", "--target", "kind", "--ignore", "id", "--epochs", 9, *options
+        _, err = bpx_command("train", *given, "--out", "run", "--overwrite", cwd=tmp_path)
+        told = (
+            "note: with --learning-rate the optimizer is sgd; --optimizer adam, whose learning ra"
+        )
+        assert (told in err) == (optimizer == "sgd")
         recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
         assert recipe["optimizer"] == optimizer
 

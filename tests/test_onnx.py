@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import json
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -474,6 +475,22 @@ def test_what_it_says_of_itself():
             for v in (given, *outputs)]  # fmt: skip
     assert dims == [["m", 4], ["m"], ["m", 3]]
     assert {node.domain for node in model.graph.node} == {""}
+
+
+def test_the_names_of_a_table_are_in_its_metadata():
+    net = bpx.Network([2, 2], output="softmax", seed=0)
+    assert metadata(bpx.export_onnx(net)) == {}
+    net.columns, net.target_columns, net.classes = ["a", "city=Bern"], ["kind"], ["ash", "elm"]
+    for each in (net, bpx.Ensemble([net, net.copy()])):
+        assert metadata(bpx.export_onnx(each)) == {
+            "columns": ["a", "city=Bern"], "target_columns": ["kind"], "classes": ["ash", "elm"]
+        }  # fmt: skip
+
+
+def metadata(model):
+    session = runtime.InferenceSession(model.SerializeToString())
+    found = session.get_modelmeta().custom_metadata_map
+    return {name: json.loads(text) for name, text in found.items()}
 
 
 @pytest.mark.parametrize("opset", [13, 15, 18, 20])

@@ -34,7 +34,7 @@ from ..training.interrupts import Interrupts
 from ..training.snapshots import OtherRun
 from ..training.steps import DivergenceError
 from . import missing, recipe, runs, samples, targets
-from .console import ShowEpochs, ShowNetwork, described, note_no_better, say, scores
+from .console import ShowEpochs, ShowNetwork, described, note, note_no_better, say, scores
 from .dialect import dialect
 from .spelling import as_typed
 
@@ -357,6 +357,17 @@ def _with_optimizer(asked: TrainOptions, task: str, scaled: bool) -> TrainOption
     if name is None:
         of_sgd = asked.momentum or asked.nesterov or (of_table and rate is not None)
         name = "adam" if (scaled or of_table) and not of_sgd else "sgd"
+        if (
+            of_table
+            and rate is not None
+            and name == "sgd"
+            and not (asked.momentum or asked.nesterov)
+        ):
+            usual = recipe.learning_rate("adam", task, True)
+            note(
+                "with --learning-rate the optimizer is sgd; --optimizer adam, whose learning rate "
+                f"is {usual} by default, is what trains without it"
+            )
     if rate is None:
         rate = recipe.learning_rate(name, task, scaled or of_table)
     return dataclasses.replace(asked, optimizer=name, learning_rate=rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from os import PathLike
@@ -72,6 +73,9 @@ def export_onnx(
 
     If the last activation does not give probabilities, as the identity in a classification, they
     are called ``outputs`` there too, and are left as they are.
+
+    The model's metadata has those of ``columns``, ``target_columns`` and ``classes`` that the
+    network has, as lists in JSON.
 
     Of an ensemble they are the means over its members, and ``label`` is what `Ensemble.predict`
     says, by the mean or by votes.
@@ -250,7 +254,7 @@ class Graph:
             results,
             [numpy_helper.from_array(tensor, name) for name, tensor in self.tensors.items()],
         )
-        return helper.make_model(
+        model = helper.make_model(
             graph,
             opset_imports=version,
             ir_version=helper.find_min_ir_version_for(version),  # else the newest, read by few
@@ -258,6 +262,9 @@ class Graph:
             producer_version=__version__,
             doc_string=f"{net.input_shape} → {layers}{many}; {net.task}",
         )
+        named = {key: list(names) for key, names in net.names._asdict().items() if names}
+        helper.set_model_props(model, {key: json.dumps(names) for key, names in named.items()})
+        return model
 
 
 def _kind(dtype: Any) -> int:
