@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .activations import Identity
+from .activations import ACTIVATIONS, Identity
 from .architecture import Architecture
 from .backends import Array, Backend, BackendError, is_sparse
 from .backends._base import Forward, in_slices, native
@@ -32,7 +32,8 @@ ALL = slice(None)
 FEW_ROWS = 64  # so few that calls take the time, not arithmetic
 ROWS_AT_ONCE = 1024  # on a host: products at full speed, activations that stay in the caches
 ELEMENTS_ON_HOST, ELEMENTS_ON_DEVICE = 1 << 22, 1 << 24  # of a layer's activations, at once
-KEPT = 1 << 16  # of these, or of inputs, whose buffers a prediction keeps for the next one
+KEPT = 1 << 18  # elements of all buffers that a prediction keeps for the next one, at most
+IDLE = 8  # predictions whose buffers are kept, at most
 
 
 class Chain:
@@ -295,7 +296,8 @@ class Chain:
         if few and (forward := self._forward_few) is not None:
             try:
                 a = forward(x, check)
-            except FloatingPointError:  # by the user's errstate, of which a change takes 1 µs
+            # By the user's errstate, of which a change takes 1 µs, or filter of warnings.
+            except (FloatingPointError, RuntimeWarning):
                 with np.errstate(all="ignore"):
                     a = forward(x, check)
             return self.decide(a) if decided else a
@@ -327,7 +329,8 @@ class Chain:
         ws = self._lent() if 0 < m <= self._rows_lent else None
         with np.errstate(all="ignore"):  # what is not finite shows in what is returned
             self._each_slice(slices, work, ws)
-        if ws is not None:  # not after an error
+        # Not after an error; nor as many as may predict at once, in a server of many threads.
+        if ws is not None and ws.elements <= KEPT and len(self._idle) < IDLE:
             self._idle.append(ws)
         if doubted:
             check()
@@ -345,9 +348,13 @@ class Chain:
         """Rows of a prediction that leaves its workspace to the next one, at most.
 
         None on a device, where another thread's stream might write to it before this one is done;
-        nor with a user's own layer, which may keep buffers, and is checked once in a workspace.
+        nor with a user's own layer or activation, which may keep what it is lent (and an own layer
+        is checked once in a workspace).
         """
-        if self.backend.xp is not np or self._own:
+        layers = [layer for _, layer in sequence.every(self.architecture.layers)]
+        used = {type(getattr(layer, "activation", None)) for layer in layers}
+        own = self._own or not used <= {type(None), *ACTIVATIONS.builtin.values()}
+        if self.backend.xp is not np or own:
             return 0
         return KEPT // max(self._widest, math.prod(self.architecture.input_shape))
 

@@ -6,6 +6,7 @@ Layers own no arrays, so that one network can run in many threads: each call of 
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -148,6 +149,7 @@ class Context:
         found = self._buffers.get(key := (name, shape, dtype))
         if found is None:
             found = added(self._buffers, key, self.backend, dtype or self.dtype)
+            self._workspace.elements += math.prod(shape)
         return found
 
     def constant(
@@ -189,6 +191,8 @@ class Workspace:
         See `Context`.
     rows : int
         Of the global batch; 0 if all of them are at hand.
+    elements : int
+        Of all buffers that were ever made.
     augment : callable or None
         Changes the samples of a mini-batch, in place, before the first layer sees them.
     """
@@ -207,7 +211,7 @@ class Workspace:
         self.backend, self.dtype, self.key, self.training = backend, dtype, key, training
         self.batch_sum: Callable[[Array], Array] = alone
         self.augment: Callable[[Array, Workspace], Array] | None = None
-        self.step = self.row = self.rows = 0
+        self.step = self.row = self.rows = self.elements = 0
         wanted = wanted or [True] * len(states)
         # In a reference cycle buffers would wait for the collector, which ignores their size.
         here = weakref.proxy(self)
@@ -222,6 +226,7 @@ class Workspace:
         found = self._buffers.get(key := (name, shape, dtype))
         if found is None:
             found = added(self._buffers, key, self.backend, dtype or self.dtype)
+            self.elements += math.prod(shape)
         return found
 
     def constant(

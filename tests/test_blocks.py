@@ -632,6 +632,17 @@ def test_targets_in_a_folder(tmp_path):
         bpx.open_data(tmp_path / "x", tmp_path / "y")
 
 
+def test_a_table_with_tabs_among_others_is_no_data(tmp_path):
+    """It may describe the columns; alone it is data."""
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    for name, mark in (("a.csv", ","), ("b.csv", ","), ("columns.tsv", "\t")):
+        (tmp_path / name).write_text(f"a{mark}y\n1{mark}2\n3{mark}4\n")
+    assert bpx.open_data(tmp_path, target="y").n == 4
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).unlink()
+    assert bpx.open_data(tmp_path, target="y").n == 2
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_tables_of_many_files(tmp_path, kind):
     """Some are empty, and columns come in any order."""

@@ -871,6 +871,17 @@ def test_names_of_classes_beside_numbers(tmp_path):
         )
 
 
+def test_numbers_as_text_beside_numbers(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="it writes .parquet")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    x, y = np.arange(40.0), np.arange(40) + 0.25
+    pandas.DataFrame({"a": x, "y": y}).to_parquet(tmp_path / "a.parquet")
+    pandas.DataFrame({"a": x, "y": y.astype(str)}).to_parquet(tmp_path / "b.parquet")
+    given = "a.parquet", "--target", "y", "--test", "b.parquet"
+    _, err = bpx_command("train", *given, cwd=tmp_path, status=2)
+    assert "those of a.parquet are not; those of 'y' are numbers, and pandas.to_numeric(" in err
+
+
 @pytest.mark.parametrize(
     "names", [["2 doors", "4 doors"], ["1st", "2nd", "none so far"], ["a", "b", "1"]]
 )

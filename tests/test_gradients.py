@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -614,6 +615,11 @@ def test_what_underflows_is_no_error_under_a_strict_errstate(rng):
             relu.predict(np.full((2, 4), 1e300))
         members.predict(x)
         members.evaluate(x, labels)
+        with warnings.catch_warnings():  # as errors, which a few rows through dense layers catch
+            warnings.simplefilter("error")
+            with np.errstate(all="warn"):
+                large = bpx.Network([4, 5, 3], hidden="exp", output="softmax", seed=0)
+                large.predict(np.full((2, 4), 1e3))
         with pytest.raises(FloatingPointError):  # in the user's own function
             relu.backprop(x, output_gradient=lambda a: np.log(0.0 * a))
     with pytest.raises(ValueError, match="x has NaN or infinity"), np.errstate(all="raise"):

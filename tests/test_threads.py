@@ -21,7 +21,7 @@ import bpx
 from bpx import layers
 from bpx.backends import _threads
 from bpx.backends._numpy import NumpyBackend
-from bpx.chain import Chain
+from bpx.chain import IDLE, KEPT, Chain
 
 READERS = 8
 
@@ -91,8 +91,46 @@ def test_small_predictions_leave_their_buffers_to_the_next(rng):
     assert np.array_equal(net(x[:1]), [[0.25] * 4])  # the buffers hold no weights
     wide = [layers.Input(50_000), layers.Dense(2), layers.LayerNorm(), layers.Dense(2)]
     wide = bpx.Network(wide, seed=0)
-    wide(np.zeros((2, 50_000), np.uint8))
+    wide(np.zeros((5, 50_000), np.uint8))
     assert wide.chain._idle == []
+    several = [layers.Conv2D(16, 5, padding="same") for _ in range(10)]
+    deep = [layers.Input((16, 20, 20)), *several, layers.Flatten(), layers.Dense(2)]
+    deep = bpx.Network(deep, seed=0)  # whose layers have few outputs each
+    deep(np.zeros((1, 16, 20, 20)))
+    assert deep.chain._idle == [] or deep.chain._idle[0].elements <= KEPT
+
+
+def test_no_more_buffers_are_kept_than_a_few(rng):
+    net = [layers.Input((1, 4, 4)), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)]
+    net = bpx.Network(net, seed=0)
+    begin, x = threading.Barrier(20), rng.normal(size=(1, 1, 4, 4))
+    lent = net.chain._lent
+
+    def together():
+        begin.wait(10)  # until all of them have one
+        return lent()
+
+    net.chain._lent = together
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda _: net(x), range(20)))
+    assert 0 < len(net.chain._idle) <= IDLE
+
+
+def test_an_own_activation_may_keep_what_it_is_lent(rng):
+    kept = []
+
+    def recorded(xp, z):
+        kept.append(z)
+        return z * 1.0
+
+    own = bpx.CustomActivation(recorded, lambda xp, z, a: xp.ones_like(z))
+    image = [layers.Input((1, 6, 6)), layers.Conv2D(2, 3, own), layers.Flatten(), layers.Dense(2)]
+    net = bpx.Network(image, seed=0)
+    x = rng.normal(size=(2, 1, 6, 6))
+    net(x[:1])
+    before = kept[-1].copy()
+    net(x[1:])
+    assert np.array_equal(kept[0], before)
 
 
 def test_a_memory_map_leaves_no_buffers_with_another_library(backend, tmp_path):

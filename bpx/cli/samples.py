@@ -15,7 +15,7 @@ from ..categories import Source, source
 from ..checks import FILL_IN, budget_in_bytes, in_words, of_batch, over_budget, shortened
 from ..data.arrays import generator
 from ..data.blocks import Blocks, open_data, open_table
-from ..data.readers import TABLES, Dialect, Features, is_csv, to_numbers
+from ..data.readers import TABLES, Dialect, Features, is_csv, numbers_as_text, to_numbers
 from ..data.values import first_not_finite
 from ..ensemble import Ensemble
 from ..frames import column as called
@@ -201,7 +201,7 @@ def _other(
     )  # fmt: skip
     assert y is not None
     if found is not None:
-        _check_names(path, found.classes, classes, f"those of {data} are not")
+        _check_names(path, found.classes, classes, f"those of {data} are not", target, dialect)
     x, wanted, learned = x.reshape(len(x), -1), trained[0].shape[1], trained[1].shape[1:]
     if x.shape[1] != wanted or y.shape[1:] != learned:
         raise ValueError(
@@ -353,14 +353,14 @@ def of_file(
         if len(net.input_shape) == 1:
             data.flatten()
         if labelled:
-            _check_names(path, data.classes, known, "the network has none")
+            _check_names(path, data.classes, known, "the network has none", target, dialect)
         return _without_y(data), _labels(net, data.y, path) if labelled else None
     x, y, names = tables.read(
         path, target, labelled=labelled, budget=size, features=features, classes=known,
         dialect=dialect,
     )  # fmt: skip
     if labelled and names is not None:
-        _check_names(path, names.classes, known, "the network has none")
+        _check_names(path, names.classes, known, "the network has none", target, dialect)
     x = shaped(net, x)
     if fill and x.shape[1:] == net.input_shape:  # which the network checks
         means, sources = missing.means_of(net), _sources(path, names, dialect)
@@ -409,16 +409,22 @@ def _labels(net: Network | Ensemble, y: Any, path: Path) -> Any:
 
 
 def _check_names(
-    path: Path, got: tuple[str, ...] | None, known: tuple[str, ...] | None, but: str
+    path: Path,
+    got: tuple[str, ...] | None,
+    known: tuple[str, ...] | None,
+    but: str,
+    column: str | None,
+    dialect: Dialect,
 ) -> None:
     """ValueError if targets are names, which are not known.
 
     False and True of a .csv are 0 and 1 for one that was trained on the same in a .parquet.
     """
     if got and not known and [name.lower() for name in got] != ["false", "true"]:
+        mend = numbers_as_text(got, column or "y", dialect)
         raise ValueError(
-            f"{path}: the targets are names of classes, such as {shortened(got[0])}, and {but}: "
-            "number them 0, 1, 2, ... as in training"
+            f"{path}: the targets are names of classes, such as {shortened(got[0])}, and {but}"
+            f"{mend or ': number them 0, 1, 2, ... as in training'}"
         )
 
 

@@ -196,9 +196,10 @@ def _changed_names(what: str, then: Sequence[Any] | None, now: Sequence[Any] | N
     """What became of the names of columns or classes, if there were some, and are."""
     if then is None or now is None or tuple(then) == tuple(now):
         return []
+    before, after = {*then}, {*now}
     sides = [
         ", ".join(map(shortened, names[:NAMED])) + ", ..." * (len(names) > NAMED)
-        for names in ([n for n in then if n not in {*now}], [n for n in now if n not in {*then}])
+        for names in ([n for n in then if n not in after], [n for n in now if n not in before])
     ]
     sides = [f"{side} {how}" for side, how in zip(sides, ("gone", "new"), strict=True) if side]
     return [f"the {what} have changed: {', '.join(sides) or 'they are in another order'}"]

@@ -119,7 +119,8 @@ def suffix(x: Any) -> str:
 def parts_of(x: Any) -> list[Any]:
     """Those of a list, the files in a folder in the order of their names, or `x` alone.
 
-    In a folder subfolders are passed over, and names that begin with a point or an underscore.
+    In a folder subfolders are passed over, and names that begin with a point or an underscore; a
+    .tsv or .tab too, if there is anything else, since it may describe the columns.
 
     Raises
     ------
@@ -133,8 +134,9 @@ def parts_of(x: Any) -> list[Any]:
     if not isinstance(x, str | os.PathLike) or not Path(x).is_dir() or Path(x).suffix == ".zarr":
         return [x]
     names = sorted(path for path in Path(x).iterdir() if path.name[0] not in "._")
-    found: list[Any] = [path for path in names if path.suffix.lower() in KINDS]
-    if not found:
+    files = [path for path in names if path.suffix.lower() in KINDS]
+    found: list[Any] = [path for path in files if path.suffix.lower() not in (".tsv", ".tab")]
+    if not (found := found or files):
         raise ValueError(f"the folder {x} has no .npy, .npz, .parquet or .csv files")
     return found
 
