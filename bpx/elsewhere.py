@@ -347,6 +347,7 @@ ATTRIBUTES = _OF_TRAINING | {
     "trainable": _FROZEN,
     "training": OF_PREDICTIONS["training"],
     "train_on_batch": "here it is net.fit(x, y, epochs=1, batch_size=len(x)), or net.backprop",
+    "unfreeze": "here it is net.thawed(), a copy in which all layers train",
     "update_mini_batch": (
         "here it is net.fit(x, y, epochs=1, batch_size=len(x), optimizer=bpx.SGD(eta))"
     ),

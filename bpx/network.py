@@ -958,7 +958,7 @@ class Network(HasNames):
         ----------
         layers : int
             How many layers, from the first. Those after them stay as they are, with
-            ``trainable=False`` or without.
+            ``trainable=False`` or without; `thawed` makes all of them trainable.
 
         Returns
         -------
@@ -986,7 +986,34 @@ class Network(HasNames):
         if count > len(self.layers):
             raise ValueError(f"expected layers <= {len(self.layers)}, got {count}")
         kept = [dataclasses.replace(layer, trainable=False) for layer in self.layers[:count]]
-        bound = sequence.bind([*kept, *self.layers[count:]], self.input_shape)
+        return self._with([*kept, *self.layers[count:]])
+
+    def thawed(self) -> Network:
+        """A copy in which every layer trains, whatever was frozen, also within other layers.
+
+        Returns
+        -------
+        Network
+            With this one's parameters, running statistics and names; the optimizer begins without
+            memory.
+
+        Examples
+        --------
+        From the last layer on, one more learns at a time:
+
+        >>> import bpx
+        >>> net = bpx.Network([4, 3, 3, 2], seed=0).frozen(2)
+        >>> net = net.thawed().frozen(1)
+        >>> [layer.trainable for layer in net.layers]
+        [False, True, True]
+        >>> [layer.trainable for layer in net.thawed().layers]
+        [True, True, True]
+        """
+        return self._with(sequence.thawed(self.layers))
+
+    def _with(self, layers: Sequence[Layer]) -> Network:
+        """A copy with these layers, which have tensors of the same names and shapes."""
+        bound = sequence.bind(layers, self.input_shape)
         described = Architecture(bound, self.cost, self.task, self.chain.architecture.custom)
         empty = (np.zeros(found.size) for found in (described.layout, described.state_layout))
         twin = self.copy()

@@ -491,6 +491,39 @@ def test_a_copy_whose_first_layers_are_frozen(backend, put, host, rng):
     assert [layer.trainable for layer in again.layers] == [False, False, True, True]
 
 
+def test_a_copy_in_which_all_layers_train(rng):
+    x, y = rng.normal(size=(30, 4)), rng.integers(3, size=30)
+    inner = [
+        layers.Residual([layers.Dense(4)], projection=[layers.Dense(4, trainable=False)]),
+        layers.BatchNorm(trainable=False),
+    ]
+    chain = [
+        layers.Input(4), layers.Dense(4, "relu", trainable=False),
+        layers.Concatenate([inner, [layers.Dense(2)]]), layers.Dense(3, "softmax"),
+    ]  # fmt: skip
+    net = bpx.Network(chain, seed=0, dtype="float64")
+    net.classes = ["a", "b", "c"]
+    net.fit(x, y, epochs=1, optimizer=bpx.SGD(0.1, momentum=0.9))
+    assert net.frozen(2).frozen(0).layout.trained == net.frozen(2).layout.trained
+    all_of_it = net.frozen(2).thawed()
+    assert all(layer.trainable for _, layer in layers.sequence.every(all_of_it.layers))
+    assert np.array_equal(all_of_it(x), net(x))
+    assert all_of_it.classes == ("a", "b", "c")
+    assert (all_of_it.steps, all_of_it.optimizer_state) == (net.steps, None)
+    # But the biases before a norm over the mini-batch, which takes them out again.
+    before = {
+        name: tensor.copy()
+        for name, tensor in all_of_it.tensors.items()
+        if not name.startswith("layers.1.0.") or not name.endswith(".bias")
+    }
+    all_of_it.fit(x, y, epochs=1)
+    assert [name for name, tensor in before.items()
+            if np.array_equal(tensor, all_of_it.tensors[name])] == []  # fmt: skip
+    assert not net.layers[0].trainable
+    kept = all_of_it.frozen(1)
+    assert [layer.trainable for layer in kept.layers] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("count", "error", "message"),
     [

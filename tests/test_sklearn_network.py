@@ -313,6 +313,36 @@ def test_a_search_over_the_architecture_and_the_training(digits, monkeypatch):
     assert best.network_.layers[0].units == best.build__units == 30
 
 
+def test_a_search_over_a_parameter_of_an_optimizer(digits):
+    given = bpx.Adam(1e-6, beta1=0.8)
+    pipeline = make_pipeline(
+        StandardScaler(), NetworkClassifier(softmax, epochs=5, optimizer=given)
+    )
+    name = "networkclassifier__optimizer"
+    assert pipeline.get_params()[f"{name}__beta1"] == 0.8
+    search = GridSearchCV(pipeline, {f"{name}__learning_rate": [1e-6, 0.01]}, cv=2).fit(*digits)
+    assert search.best_params_ == {f"{name}__learning_rate": 0.01}
+    assert search.best_estimator_[-1].network_.optimizer == bpx.Adam(0.01, beta1=0.8)
+    assert pipeline[-1].optimizer is given
+    assert given.learning_rate == 1e-6
+
+
+def test_parameters_of_an_optimizer():
+    given = bpx.SGD(0.5, momentum=0.9)
+    est = NetworkClassifier(softmax, optimizer=given)
+    inner = {"learning_rate": 0.5, "momentum": 0.9, "nesterov": False}
+    found = est.get_params()
+    assert {key: found[f"optimizer__{key}"] for key in inner} == inner
+    assert not [key for key in est.get_params(deep=False) if "__" in key]
+    twin = clone(est).set_params(optimizer__momentum=0.0, build__units=3)
+    assert (twin.optimizer, twin.build__units) == (bpx.SGD(0.5), 3)
+    assert given == bpx.SGD(0.5, momentum=0.9)
+    twin.set_params(optimizer=bpx.Adam(), optimizer__epsilon=1e-3)
+    assert twin.optimizer == bpx.Adam(epsilon=1e-3)
+    assert "optimizer=Adam" in repr(twin)
+    assert "Adam" in twin._repr_html_()
+
+
 def test_clone_parameters_and_repr():
     est = NetworkClassifier(softmax, build__units=7, l2=0.5)
     twin = clone(est)
@@ -461,8 +491,22 @@ def test_messages_about_parameters(digits):
         NetworkClassifier(softmax, build__unit=3).fit(*digits)
     with pytest.raises(TypeError, match="build__units= is for a function, and build is a network"):
         NetworkClassifier(SIX, build__units=3).fit(*digits)
-    with pytest.raises(ValueError, match=r"no parameter 'optimizer__learning_rate': only those"):
-        NetworkClassifier(softmax).set_params(optimizer__learning_rate=3)
+    with pytest.raises(ValueError, match=r"no parameter 'augment__size': only those of build and"):
+        NetworkClassifier(softmax).set_params(augment__size=3)
+    told = (
+        r"^optimizer__learning_rate= needs an optimizer that is an object, and optimizer is 'adam'"
+    )
+    with pytest.raises(ValueError, match=told):
+        NetworkClassifier(softmax, optimizer="adam").set_params(optimizer__learning_rate=3)
+    told = (
+        r"unknown parameter of Adam 'optimizer__beta'.* Known: optimizer__beta1, optimizer__beta2,"
+    )
+    with pytest.raises(ValueError, match=told):
+        NetworkClassifier(softmax, **ADAM).set_params(optimizer__beta=0.5)
+    with pytest.raises(ValueError, match="expected the learning rate"):
+        NetworkClassifier(softmax, **ADAM).set_params(optimizer__learning_rate=-1.0)
+    with pytest.raises(TypeError, match=r"__beta1=: pass it with its optimizer, optimizer=bpx\.A"):
+        NetworkClassifier(softmax, optimizer__beta1=0.5)
     with pytest.raises(ValueError, match="Invalid parameter 'epoch' for estimator NetworkClass"):
         NetworkClassifier(softmax).set_params(epoch=3)
     with pytest.raises(ValueError, match="expected epochs >= 0, got -1"):

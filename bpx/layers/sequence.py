@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 import operator
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,6 +55,22 @@ def _every(path: str, layer: Layer) -> Iterator[tuple[str, Layer]]:
     yield path, layer
     for name, inner in layer.inner().items():
         yield from _every(f"{path}.{name}", inner)
+
+
+def thawed(layers: Iterable[Layer]) -> list[Layer]:
+    """The same layers, all of them trainable, also those within others."""
+    return [_thawed(layer) for layer in layers]
+
+
+def _thawed(found: Any) -> Any:
+    """A layer, tuples of layers, or what stands for them."""
+    if isinstance(found, tuple):
+        return tuple(map(_thawed, found))
+    if not isinstance(found, Layer):
+        return found
+    fields = [field.name for field in dataclasses.fields(found) if field.metadata.get("layers")]
+    inner = {name: _thawed(getattr(found, name)) for name in fields}
+    return dataclasses.replace(found, trainable=True, **inner)
 
 
 def wanted(layers: Iterable[Layer], below: bool = False) -> list[bool]:

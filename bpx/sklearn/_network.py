@@ -16,7 +16,7 @@ from ..elsewhere import OF_FIT
 from ..history import History
 from ..keywords import refuse
 from ..network import Network
-from . import _build, _callbacks, _labels, _validation
+from . import _build, _callbacks, _labels, _optimizer, _validation
 from ._arrays import takes_any
 from ._base import THEIRS
 from ._build import PREFIX
@@ -38,6 +38,9 @@ ELSEWHERE = OF_FIT | {
     ),
     "validation_split": "here it is validation_fraction=",
 }
+
+
+_WHOLE = "pass it with its optimizer, optimizer=bpx.Adam(0.01); set_params changes it"
 
 
 def _hints(build: Any) -> dict[str, str]:
@@ -66,6 +69,7 @@ class BaseNetwork(Learns):
         others = [name for name in own if not name.startswith(PREFIX)]
         if others:
             hints = ELSEWHERE | _hints(given["build"])
+            hints |= {name: _WHOLE for name in others if name.startswith(_optimizer.PREFIX)}
             refuse(type(self).__name__, others, self._get_param_names(), hints)
         super()._set_parameters(given)
         self.__dict__ |= own
@@ -73,12 +77,16 @@ class BaseNetwork(Learns):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters of the constructor, those of `build` among them.
 
+        If it is `deep`, also ``optimizer__learning_rate`` and so on, of an `optimizer` that is an
+        object.
+
         >>> from bpx.sklearn import NetworkClassifier
         >>> clf = NetworkClassifier(lambda n, k, units=9: [n, units, k], build__units=5)
         >>> clf.get_params()["build__units"]
         5
         """
-        return super().get_params(deep) | self._of_build
+        inner = _optimizer.parameters(self.optimizer) if deep else {}
+        return super().get_params(deep) | self._of_build | inner
 
     @property
     def _of_build(self) -> dict[str, Any]:
@@ -87,18 +95,29 @@ class BaseNetwork(Learns):
     def set_params(self, **params: Any) -> Self:
         """Set parameters of the constructor, and ``build__units=...`` for the `units` of `build`.
 
+        ``optimizer__learning_rate=...`` makes another `optimizer` with this learning rate; the one
+        that was given stays as it is.
+
         >>> from bpx.sklearn import NetworkClassifier
         >>> clf = NetworkClassifier(lambda n, k, units=9: [n, units, k])
         >>> clf.set_params(build__units=5).build__units
         5
+        >>> import bpx
+        >>> clf.set_params(optimizer=bpx.SGD(), optimizer__learning_rate=0.5).optimizer
+        SGD(learning_rate=0.5, momentum=0.0, nesterov=False)
         """
         own = {name: value for name, value in params.items() if name.startswith(PREFIX)}
         others = {name: value for name, value in params.items() if name not in own}
+        inner = {n: others.pop(n) for n in list(others) if n.startswith(_optimizer.PREFIX)}
         if nested := [name for name in others if "__" in name]:
             raise ValueError(
-                f"{type(self).__name__} has no parameter {nested[0]!r}: only those of build are "
-                f"set by such names, {PREFIX}units=...; others are set as a whole, "
-                "optimizer=bpx.Adam(0.01)"
+                f"{type(self).__name__} has no parameter {nested[0]!r}: only those of build "
+                f"and of an optimizer are set by such names, {PREFIX}units=... and "
+                f"{_optimizer.PREFIX}learning_rate=...; others are set as a whole"
+            )
+        if inner:
+            others["optimizer"] = _optimizer.changed(
+                others.get("optimizer", self.optimizer), inner
             )
         hints = _hints(self.build) if {*others} - {*self._get_param_names()} else {}
         for name in others:
