@@ -141,6 +141,18 @@ class Optimizer:
         slots = {name: net.backend.zeros(tuple(theta.shape), theta.dtype) for name in self.slots()}
         return State(net.backend, net.layout.decayed, slots)
 
+    def started(self, net: Network) -> State:
+        """The same, looked at: ValueError for what copies and checkpoints would lose."""
+        state = self.start(net)
+        others = [name for name in vars(state) if name not in State.__dataclass_fields__]
+        if others:
+            raise ValueError(
+                f"the state that start of {type(self).__name__} returns has {others[0]!r} beside "
+                "its slots, which copies and checkpoints would lose: make it of state.step, or "
+                f"keep it in a slot, state.slots[{others[0]!r}], as a vector like net.parameters"
+            )
+        return state
+
     def check(self, net: Network, state: State) -> None:
         """ValueError unless `state` has this optimizer's slots for the parameters of `net`.
 

@@ -38,6 +38,11 @@ AGAINST_TORCH = [
 ]
 
 
+def called(value):
+    """Without an address."""
+    return getattr(value, "__name__", str(value)[:40])
+
+
 def second_form(theta, g, memory, t):
     """Adam as in section 2 of the paper, with ε outside of the correction."""
     m = memory["m"] = 0.9 * memory.get("m", 0.0) + 0.1 * g
@@ -80,7 +85,7 @@ def test_ten_steps_are_pytorchs(backend, put, host, rng, ours, name, options):
         assert np.abs(host(theta) - leaf.detach().numpy()).max() < 1e-14
 
 
-@pytest.mark.parametrize(("ours", "formula"), FORMULAS, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("ours", "formula"), FORMULAS, ids=called)
 def test_ten_steps_are_the_formulas(backend, put, host, rng, ours, formula):
     expected, memory = rng.normal(size=N), {}
     theta = backend.from_host(expected.copy())
@@ -142,7 +147,7 @@ def test_every_schedule_is_here():
     assert not missing, "add them to SCHEDULES_BY_FORMULA, or to SCHEDULES_OF_TORCH"
 
 
-@pytest.mark.parametrize(("ours", "theirs"), SCHEDULES_OF_TORCH, ids=lambda v: str(v)[:20])
+@pytest.mark.parametrize(("ours", "theirs"), SCHEDULES_OF_TORCH, ids=called)
 def test_schedules_are_pytorchs(ours, theirs):
     torch = pytest.importorskip("torch", reason="PyTorch's schedules are the oracle")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
@@ -154,7 +159,7 @@ def test_schedules_are_pytorchs(ours, theirs):
     assert np.allclose([ours(step) for step in range(40)], rates, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("ours", "formula"), SCHEDULES_BY_FORMULA, ids=lambda v: str(v)[:20])
+@pytest.mark.parametrize(("ours", "formula"), SCHEDULES_BY_FORMULA, ids=called)
 def test_schedules_are_their_formulas(ours, formula):
     rates = [formula(step) for step in range(40)]
     assert np.allclose([ours(step) for step in range(40)], rates, rtol=1e-12)
@@ -306,3 +311,32 @@ def test_an_update_that_rebinds_theta_is_warned_of_once():
     net.fit(x, y, epochs=1, optimizer=Rebinds(0.0))  # which would not move them either
     right = bpx.Network([3, 2], output="softmax", weights="zeros", bias="zeros")
     right.fit(np.zeros((2, 3)), np.full((2, 2), 0.5), epochs=1, optimizer=Rebinds(0.1))
+
+
+@dataclass(frozen=True)
+class Fading(bpx.optimizers.Optimizer):
+    """It remembers a number, where `place` says."""
+
+    place: str = "attribute"
+
+    def start(self, net):
+        state = super().start(net)
+        if self.place == "attribute":
+            state.fade = 1.0
+        else:
+            state.slots["fade"] = np.ones(1)
+        return state
+
+    def update(self, theta, grad, state, step):
+        theta -= self.rate(state, step) * grad
+
+
+def test_what_an_optimizer_remembers_elsewhere_would_be_lost(tmp_path):
+    net, x, y = bpx.Network([2, 3], seed=0), np.eye(2), [0, 2]
+    told = r"^the state that start of Fading returns has 'fade' beside its slots, which "
+    with pytest.raises(ValueError, match=told):
+        net.fit(x, y, epochs=1, optimizer=Fading(0.1))
+    net.fit(x, y, epochs=1, optimizer=Fading(0.1, place="slot"))  # nothing keeps it
+    told = r"^expected the optimizer's slot 'fade', which a checkpoint .* shape \(\d+,\)"
+    with pytest.raises(ValueError, match=told):
+        net.fit(x, y, epochs=1, optimizer=Fading(0.1, place="slot"), checkpoint=tmp_path / "run")

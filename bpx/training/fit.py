@@ -204,7 +204,7 @@ def _memory(net: Network, optimizer: Optimizer) -> State:
     """That of the last run if its optimizer was equal, else an empty one."""
     state = net.optimizer_state
     if optimizer != net.optimizer or state is None:
-        return optimizer.start(net)
+        return optimizer.started(net)
     optimizer.check(net, state)
     return state
 

@@ -17,7 +17,7 @@ from bpx import __version__
 
 from .. import files
 from ..callbacks import Run
-from ..checks import SHOWN, nonnegative, number, shortened, whole
+from ..checks import SHOWN, nonnegative, not_as_expected, number, shortened, whole
 from ..data.arrays import Samples
 from ..data.incoming import Incoming
 from ..files import HISTORY, TRAINING
@@ -225,6 +225,9 @@ def contents(
     tensors, header = files.contents(net)
     header["generator"] = epoch.generator
     for name, slot in state.slots.items():
+        if tuple(slot.shape) != (net.layout.size,):
+            what = f"the optimizer's slot {name!r}, which a checkpoint keeps,"
+            raise not_as_expected(what, (net.layout.size,), slot)
         prefix = f"{TRAINING}.optimizer.{name}."
         tensors |= net.layout.tensors(np, net.backend.to_host(slot), prefix)
     if len(epoch.log):
