@@ -91,7 +91,7 @@ def test_small_predictions_leave_their_buffers_to_the_next(rng):
     assert np.array_equal(net(x[:1]), [[0.25] * 4])  # the buffers hold no weights
     wide = [layers.Input(50_000), layers.Dense(2), layers.LayerNorm(), layers.Dense(2)]
     wide = bpx.Network(wide, seed=0)
-    wide(np.zeros((5, 50_000), np.uint8))
+    wide(np.zeros((6, 50_000), np.uint8))
     assert wide.chain._idle == []
     several = [layers.Conv2D(16, 5, padding="same") for _ in range(10)]
     deep = [layers.Input((16, 20, 20)), *several, layers.Flatten(), layers.Dense(2)]
