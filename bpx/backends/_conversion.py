@@ -28,6 +28,7 @@ _CLASSES = "; for names of classes set net.classes = [...], in the order of the 
 def is_sparse(x: Any) -> bool:
     """Whether x is a sparse matrix of SciPy's.
 
+    >>> import numpy as np
     >>> import bpx
     >>> bpx.backends.is_sparse(np.zeros((2, 3)))
     False
